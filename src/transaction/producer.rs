@@ -315,7 +315,7 @@ impl Transaction<'_> {
             return Err(failure);
         }
         if self.producer.lanes.is_empty() && self.offsets.is_empty() {
-            return self.producer.service.check_open();
+            return self.check_held();
         }
         let offsets = std::mem::take(&mut self.offsets);
         let committed = self.with_progress(|service, progress, work| {
@@ -346,6 +346,11 @@ impl Transaction<'_> {
     /// aborted in these cases too.
     pub fn abort(mut self) -> Result<()> {
         self.end()?;
+        self.check_held()
+    }
+
+    /// Returns an error unless the log is open and this producer still has the id.
+    fn check_held(&self) -> Result<()> {
         let TransactionalProducer {
             service,
             entry,

@@ -28,8 +28,6 @@ pub(super) struct Worker {
     pub(super) txn: Option<Txn>,
     /// The records of the transaction that are not in the log yet, of each partition.
     pub(super) held: [VecDeque<Seen>; PARTS],
-    /// Whether records were sent in the transaction.
-    has_records: bool,
     /// The positions that the transaction commits.
     pub(super) claims: Positions,
     /// Whether there was a truncation during the transaction. Records of it that were written are
@@ -55,7 +53,6 @@ impl Worker {
             thread: Some(std::thread::spawn(move || run(producer, &to_do, &done))),
             txn: None,
             held: Default::default(),
-            has_records: false,
             claims: Positions::default(),
             was_cut: false,
         })
@@ -69,7 +66,6 @@ impl Worker {
 
     pub(super) fn send(&mut self, part: usize, to: Partition, records: Vec<Seen>) -> Result<()> {
         self.held[part].extend(records.iter().cloned());
-        self.has_records = true;
         self.order(Order::Send(to, records))
     }
 
@@ -78,7 +74,7 @@ impl Worker {
         self.txn = Some(txn);
         self.held = Default::default();
         self.claims = Positions::default();
-        (self.has_records, self.was_cut) = (false, false);
+        self.was_cut = false;
     }
 
     /// Adds the positions of the consumer to the transaction.
@@ -114,11 +110,9 @@ impl Worker {
     /// writes nothing, so its commit succeeds.
     pub(super) fn check_fenced(mut self) {
         if self.txn.is_some() {
-            let is_empty = !self.has_records && self.claims == Positions::default();
             let fenced = self.commit();
             assert!(
-                matches!(fenced, Err(Error::TransactionalIdFenced { .. }))
-                    || is_empty && fenced.is_ok(),
+                matches!(fenced, Err(Error::TransactionalIdFenced { .. })),
                 "{fenced:?}"
             );
         }

@@ -28,6 +28,20 @@ fn a_later_producer_fences_the_earlier_one() {
     assert_eq!(states[0].producer_epoch, 1);
 }
 
+/// Regression: the commit of a transaction without records succeeded.
+#[test]
+fn a_fenced_producer_does_not_commit_an_empty_transaction() {
+    let log = Log::in_memory();
+    let mut first = log.transactional_producer("id").unwrap();
+    let transaction = first.begin().unwrap();
+    drop(log.transactional_producer("id").unwrap());
+    let fenced = transaction.commit();
+    assert!(
+        matches!(fenced, Err(Error::TransactionalIdFenced { .. })),
+        "{fenced:?}"
+    );
+}
+
 #[test]
 fn other_ids_are_not_fenced() {
     let (log, _, output) = log_with_topics();
