@@ -1,6 +1,6 @@
 //! The few fields with which a search steps over a batch.
 
-use super::{HEADER_BYTES, MAX_I32, MAX_OFFSET, MIN_V2_BYTES, OVERHEAD, field};
+use super::{Frame, HEADER_BYTES, MAX_I32, MAX_OFFSET, field};
 
 /// Where a v2 batch begins and ends, in the log and in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,19 +17,18 @@ impl Outline {
     #[inline]
     pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
         let header: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
-        let base_offset = u64::from_be_bytes(field::<0, _, _>(header));
-        let length = u32::from_be_bytes(field::<8, _, _>(header));
+        let frame = Frame::decode(header).ok()?;
         let delta = u32::from_be_bytes(field::<23, _, _>(header));
         let record_count = u32::from_be_bytes(field::<57, _, _>(header));
-        let is_sound = header[16] == 2
-            && (MIN_V2_BYTES - OVERHEAD..=MAX_I32).contains(&length)
+        let is_usual = header[16] == 2
+            && frame.size_bytes as usize >= HEADER_BYTES
             && (1..=MAX_I32).contains(&record_count)
             && record_count - 1 == delta
-            && base_offset <= MAX_OFFSET - u64::from(delta);
-        is_sound.then(|| Self {
-            base_offset,
-            last_offset: base_offset + u64::from(delta),
-            size_bytes: length + OVERHEAD,
+            && frame.offset <= MAX_OFFSET - u64::from(delta);
+        is_usual.then(|| Self {
+            base_offset: frame.offset,
+            last_offset: frame.offset + u64::from(delta),
+            size_bytes: frame.size_bytes,
         })
     }
 }
