@@ -84,11 +84,9 @@ impl Memory {
     pub(super) fn take_part(&self, least: u64, most: u64) -> u64 {
         let mut room = self.room.lock();
         let bytes = room.free.min(most);
-        if bytes >= least && room.take(bytes) {
-            bytes
-        } else {
-            0
-        }
+        let taken = if bytes < least { 0 } else { bytes };
+        room.free -= taken;
+        taken
     }
 
     /// Waits until something changes, but no longer than `timeout`.
