@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use crate::brief::Few;
 use crate::clock::Timestamp;
@@ -31,13 +32,7 @@ pub struct PartitionRecovery {
 impl PartitionRecovery {
     /// Returns the report of a partition that had been closed properly.
     pub(in crate::partition) fn nothing() -> &'static Self {
-        static NOTHING: PartitionRecovery = PartitionRecovery {
-            bytes_scanned: 0,
-            bytes_cut: 0,
-            kept: Vec::new(),
-            indexes_rebuilt: 0,
-            damage: None,
-        };
+        static NOTHING: LazyLock<PartitionRecovery> = LazyLock::new(PartitionRecovery::default);
         &NOTHING
     }
 
