@@ -106,8 +106,7 @@ impl Worker {
         }
     }
 
-    /// Checks that a later producer has fenced this one. A transaction without records and positions
-    /// writes nothing, so its commit succeeds.
+    /// Checks that a later producer has fenced this one.
     pub(super) fn check_fenced(mut self) {
         if self.txn.is_some() {
             let fenced = self.commit();

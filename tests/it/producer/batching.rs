@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use annals::{Error, Log, Partition, ProducerConfig, TopicConfig};
+use annals::{Error, Log, ProducerConfig, TopicConfig};
 
 use super::{batches, numbers, still, topic, values};
 
@@ -188,20 +188,15 @@ fn thousands_of_small_batches_stay_open_with_the_default_memory() {
             producer.send_to(&partition, value).unwrap();
         }
     }
-    let written = |partition: &Partition| partition.log_end_offset();
-    assert!(
-        topic
-            .partitions()
+    let all_end_at = |end| {
+        let partitions = topic.partitions();
+        partitions
             .iter()
-            .all(|partition| written(partition) == 0)
-    );
+            .all(|partition| partition.log_end_offset() == end)
+    };
+    assert!(all_end_at(0));
     producer.flush().unwrap();
-    assert!(
-        topic
-            .partitions()
-            .iter()
-            .all(|partition| written(partition) == 3)
-    );
+    assert!(all_end_at(3));
 }
 
 #[test]
