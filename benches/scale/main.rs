@@ -2,9 +2,9 @@
 //! members, segments or threads.
 //!
 //! `cargo bench --bench scale` takes a few minutes. `-- poll` runs only that part, and
-//! `-- --chart scale.svg` also draws the results as an SVG chart in `benches`. Each line shows the cost at each size,
-//! and the cost at the largest size as a multiple of the cost at the smallest. Costs are printed
-//! but not asserted, because the machine may be busy.
+//! `-- --chart scale.svg` also draws the results as an SVG chart in `benches`. Each line shows the
+//! cost at each size, and the cost at the largest size as a multiple of the cost at the smallest.
+//! Costs are printed but not asserted, because the machine may be busy.
 //!
 //! Each part runs in a process of its own, so that it finds neither the memory nor the open files
 //! of another one.
@@ -23,8 +23,7 @@ mod threads;
 mod world;
 
 use std::env;
-use std::fs::File;
-use std::io::Write;
+use std::fs::{self, OpenOptions};
 use std::process::Command;
 
 use figure::Figures;
@@ -58,11 +57,13 @@ fn main() {
         println!("a quick run: the costs are not meaningful");
     }
     let chart = env::args().skip_while(|argument| argument != CHART).nth(1);
-    // A path that cannot be written is reported before the long run.
-    let mut drawing = chart.as_ref().map(|path| match File::create(path) {
-        Ok(file) => file,
-        Err(error) => panic!("cannot write {path} in the directory of the benches: {error}"),
-    });
+    if let Some(path) = &chart {
+        // A path that cannot be written is reported before the long run. The chart of before stays.
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        if let Err(error) = opened {
+            panic!("cannot write {path} in the directory of the benches: {error}");
+        }
+    }
     let wanted: Vec<String> = workload::names()
         .into_iter()
         .filter(|name| Some(name) != chart.as_ref())
@@ -88,8 +89,7 @@ fn main() {
             String::from_utf8_lossy(&part.stderr)
         );
     }
-    if let Some(file) = &mut drawing {
-        let written = file.write_all(chart::draw(&lines).as_bytes());
-        written.expect("the chart can be written");
+    if let Some(path) = chart {
+        fs::write(&path, chart::draw(&lines)).expect("the chart can be written");
     }
 }
