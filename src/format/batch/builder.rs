@@ -7,7 +7,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::config::{Compression, TopicSettings};
 use crate::format::Malformed;
-use crate::format::record::{self, Record};
+use crate::format::record::{self, Parts, Record};
 
 /// Builds one batch in a buffer that can be reused.
 ///
@@ -55,6 +55,12 @@ impl BatchBuilder {
     /// batch would have more than `i32::MAX` bytes or records.
     #[inline]
     pub(crate) fn push(&mut self, record: &Record<'_>, now: i64) -> Result<(), Malformed> {
+        self.push_parts(record.parts(), now)
+    }
+
+    /// Does the work of [`push`](Self::push) for the parts of a record.
+    #[inline]
+    pub(crate) fn push_parts(&mut self, record: Parts<'_>, now: i64) -> Result<(), Malformed> {
         let timestamp = record.timestamp.map_or(now, Timestamp::as_millis);
         if timestamp < 0 {
             return Err(Malformed("its timestamp is negative"));

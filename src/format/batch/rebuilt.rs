@@ -52,7 +52,7 @@ impl<'a> Rebuilt<'a> {
             self.out,
             raw.timestamp.wrapping_sub(base_timestamp),
             delta.ok_or(Malformed("the offset of a record is out of range"))?,
-            &Record::from_raw(raw),
+            Record::from_raw(raw).parts(),
         )?;
         self.record_count += 1;
         self.max_timestamp = raw.timestamp.max(self.max_timestamp);

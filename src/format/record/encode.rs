@@ -1,7 +1,7 @@
 //! Encoding one record.
 
-use super::Record;
 use super::bytes::{Bytes, size_of_bytes, write_bytes};
+use super::{Parts, Record};
 use crate::format::{Malformed, varint};
 
 /// The greatest size of a batch, and so of a record: the length field of a batch is an `i32`.
@@ -19,7 +19,7 @@ pub(crate) fn encode(
     out: &mut Vec<u8>,
     timestamp_delta: i64,
     offset_delta: u32,
-    record: &Record<'_>,
+    record: Parts<'_>,
 ) -> Result<(), Malformed> {
     match encode_plain(out, timestamp_delta, offset_delta, record) {
         Some(()) => Ok(()),
@@ -37,14 +37,14 @@ pub(super) fn encode_plain(
     out: &mut Vec<u8>,
     timestamp_delta: i64,
     offset_delta: u32,
-    record: &Record<'_>,
+    record: Parts<'_>,
 ) -> Option<()> {
     if !record.headers.is_empty() {
         return None;
     }
+    let (key, value) = (record.key, record.value);
     let length_of =
         |bytes: Option<&[u8]>| bytes.map_or(NULL_LENGTH, |bytes| (bytes.len() as u64) << 1);
-    let (key, value) = (record.key.as_deref(), record.value.as_deref());
     let (timestamp_delta, timestamp_size) = varint::to_few_groups(varint::zigzag(timestamp_delta))?;
     let (offset_delta, offset_size) = varint::to_few_groups(u64::from(offset_delta) << 1)?;
     let (key_length, key_size) = varint::to_few_groups(length_of(key))?;
@@ -110,16 +110,21 @@ pub(super) fn encode_any(
     out: &mut Vec<u8>,
     timestamp_delta: i64,
     offset_delta: u32,
-    record: &Record<'_>,
+    record: Parts<'_>,
 ) -> Result<(), Malformed> {
-    let (key, value) = (record.key.as_deref(), record.value.as_deref());
+    let Parts {
+        key,
+        value,
+        headers,
+        ..
+    } = record;
     let mut length = 1
         + varint::size_of_i64(timestamp_delta) as u64
         + varint::size_of_i64(offset_delta.into()) as u64
         + size_of_bytes(key)
         + size_of_bytes(value)
-        + varint::size_of_length(record.headers.len()) as u64;
-    for (name, value) in &record.headers {
+        + varint::size_of_length(headers.len()) as u64;
+    for (name, value) in headers {
         length += size_of_bytes(Some(name)) + size_of_bytes(value.as_deref());
     }
     let room = MAX_BYTES.saturating_sub(out.len() as u64);
@@ -136,8 +141,8 @@ pub(super) fn encode_any(
     varint::write_i64(out, offset_delta.into());
     write_bytes(out, key);
     write_bytes(out, value);
-    varint::write_length(out, record.headers.len());
-    for (name, value) in &record.headers {
+    varint::write_length(out, headers.len());
+    for (name, value) in headers {
         write_bytes(out, Some(name));
         write_bytes(out, value.as_deref());
     }

@@ -32,6 +32,7 @@ mod decode;
 mod encode;
 mod header;
 mod layout;
+mod parts;
 #[cfg(test)]
 mod tests;
 
@@ -41,6 +42,7 @@ pub(super) use decode::{Fields, decode, decode_first_plain, measure_first_plain,
 pub(crate) use encode::{TOO_LONG, encode, size_bound};
 pub use header::{Header, Headers};
 pub(super) use layout::{Layout, Plain, plain_at};
+pub(crate) use parts::Parts;
 
 /// A record to append: a value, and optionally a key, headers and a timestamp.
 ///

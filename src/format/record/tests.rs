@@ -151,7 +151,7 @@ fn a_borrowed_and_an_owned_copy_equal_the_record() {
 fn the_documented_example_encodes_and_decodes() {
     let bytes = [0x14, 0, 0, 0, 0x04, b'k', b'1', 0x04, b'v', b'1', 0];
     let mut out = Vec::new();
-    encode(&mut out, 0, 0, &Record::from(("k1", "v1"))).unwrap();
+    encode(&mut out, 0, 0, Record::from(("k1", "v1")).parts()).unwrap();
     assert_eq!(out, bytes);
     let (record, size) = split_first(&bytes).unwrap();
     let fields = decode(record).unwrap();
@@ -236,7 +236,7 @@ fn headers_keep_their_order_and_repeated_names() {
         .header("b", "")
         .header("", "4");
     let mut out = Vec::new();
-    encode(&mut out, 0, 0, &record).unwrap();
+    encode(&mut out, 0, 0, record.parts()).unwrap();
     let headers = decode(split_first(&out).unwrap().0).unwrap().headers;
     assert_eq!(headers.len(), 4);
     let shown: Vec<_> = headers
@@ -262,7 +262,7 @@ fn get_returns_the_last_header_with_the_name() {
         .header("b", "2")
         .header_bytes(b"\xff", "3");
     let mut out = Vec::new();
-    encode(&mut out, 0, 0, &record).unwrap();
+    encode(&mut out, 0, 0, record.parts()).unwrap();
     let headers = decode(split_first(&out).unwrap().0).unwrap().headers;
     assert_eq!(headers.get("b").unwrap().value(), Some(&b"2"[..]));
     assert_eq!(headers.get("a").unwrap().value(), None);
@@ -275,7 +275,7 @@ fn a_header_name_may_be_any_bytes() {
     let latin1: &[u8] = b"caf\xe9";
     let record = Record::new("v").header_bytes(latin1, "1").into_owned();
     let mut out = Vec::new();
-    encode(&mut out, 0, 0, &record).unwrap();
+    encode(&mut out, 0, 0, record.parts()).unwrap();
     let header = decode(split_first(&out).unwrap().0)
         .unwrap()
         .headers
@@ -336,7 +336,7 @@ fn the_quick_decoder_accepts_the_common_records() {
                 ("k", vec![7; 20_000]).into(),
             ] {
                 let mut out = Vec::new();
-                encode(&mut out, delta, offset_delta, &record).unwrap();
+                encode(&mut out, delta, offset_delta, record.parts()).unwrap();
                 let size_bytes = out.len();
                 out.resize(size_bytes + LOOK_AHEAD_BYTES, 1);
                 let (fields, size) = decode_first_plain(&out).unwrap();
@@ -365,8 +365,8 @@ proptest! {
         let (key, value) = (key.map(|length| vec![b'k'; length]), value.map(|length| vec![b'v'; length]));
         let record = Record { key: key.map(Cow::Owned), value: value.map(Cow::Owned), ..Record::default() };
         let (mut quick, mut any) = (b"before".to_vec(), b"before".to_vec());
-        encode_any(&mut any, delta, offset_delta, &record).unwrap();
-        let is_plain = encode_plain(&mut quick, delta, offset_delta, &record).is_some();
+        encode_any(&mut any, delta, offset_delta, record.parts()).unwrap();
+        let is_plain = encode_plain(&mut quick, delta, offset_delta, record.parts()).is_some();
         prop_assert_eq!(&*quick, if is_plain { &*any } else { &b"before"[..] });
         let is_key_short = record.key.as_ref().is_none_or(|key| key.len() < 64);
         let is_common = (-8_192..8_192).contains(&delta) && offset_delta < 8_192 && is_key_short;
@@ -388,7 +388,7 @@ proptest! {
         let mut record = Record { key: key.map(bytes), value: value.map(bytes), ..Record::default() };
         record.headers = headers.iter().map(|(name, value)| (bytes(*name), value.map(bytes))).collect();
         let mut encoded = Vec::new();
-        encode_any(&mut encoded, delta, offset_delta, &record).unwrap();
+        encode_any(&mut encoded, delta, offset_delta, record.parts()).unwrap();
         let slack = size_bound(&record).checked_sub(encoded.len());
         prop_assert!(slack.is_some_and(|slack| slack <= 32 + 10 * headers.len()), "{slack:?} beyond {}", encoded.len());
     }
@@ -403,7 +403,7 @@ fn the_size_bound_counts_keys_values_and_headers() {
         .header(&*name, &bytes)
         .header(&*name, None::<&str>);
     let mut encoded = Vec::new();
-    encode(&mut encoded, i64::MAX, u32::MAX, &record).unwrap();
+    encode(&mut encoded, i64::MAX, u32::MAX, record.parts()).unwrap();
     let slack = size_bound(&record).checked_sub(encoded.len());
     assert!(
         slack.is_some_and(|slack| slack <= 32 + 10 * 2),
@@ -412,17 +412,42 @@ fn the_size_bound_counts_keys_values_and_headers() {
     );
 }
 
+#[test]
+fn only_a_record_that_owns_nothing_becomes_its_parts() {
+    let time = Timestamp::from_millis(7);
+    let borrowed = Record::new("v").key("k").timestamp(time);
+    let parts = borrowed.try_into_parts().unwrap();
+    assert_eq!((parts.key, parts.value), (Some(&b"k"[..]), Some(&b"v"[..])));
+    assert_eq!((parts.headers.len(), parts.timestamp), (0, Some(time)));
+    let parts = Record::tombstone("k").try_into_parts().unwrap();
+    assert_eq!((parts.value, parts.timestamp), (None, None));
+
+    let with_room = Record {
+        headers: Vec::with_capacity(1),
+        ..Record::new("v")
+    };
+    for owning in [
+        Record::new("v").key("k".to_owned()),
+        Record::new(b"v".to_vec()),
+        Record::new("v").header("name", "value"),
+        with_room,
+    ] {
+        let expected = owning.clone();
+        assert_eq!(owning.try_into_parts().unwrap_err(), expected);
+    }
+}
+
 /// The size of the record's own length field counts too.
 #[test]
 #[cfg_attr(miri, ignore = "2 GiB are too much for an interpreter")]
 fn a_record_that_passes_the_largest_batch_by_a_byte_is_refused() {
     let record = Record::new("value").header("name", "x");
     let mut encoded = Vec::new();
-    encode(&mut encoded, 0, 0, &record).unwrap();
+    encode(&mut encoded, 0, 0, record.parts()).unwrap();
     let most = usize::try_from(MAX_BYTES).unwrap();
     let mut out = vec![0; most - encoded.len() + 1];
     assert!(
-        encode(&mut out, 0, 0, &record).is_err(),
+        encode(&mut out, 0, 0, record.parts()).is_err(),
         "one byte too many"
     );
     assert_eq!(out.len(), most - encoded.len() + 1);

@@ -9,7 +9,7 @@ use crate::format::batch::{
 };
 use crate::format::control::control_of;
 use crate::format::index_entry::AbortedTransaction;
-use crate::format::record::Record;
+use crate::format::record::{Parts, Record};
 use crate::format::{Malformed, compression};
 use crate::partition::PartitionCore;
 use crate::partition::state::producers::ProducerStates;
@@ -132,7 +132,15 @@ impl PartitionCore {
         let limit = self.limit_of(settings, compression);
         let mut builder = BatchBuilder::new(self.context.buffers.take(), compression);
         for (index, record) in records.into_iter().enumerate() {
-            push(&mut builder, settings, limit, index, &record.into(), now)?;
+            let owner;
+            let parts = match record.into().try_into_parts() {
+                Ok(parts) => parts,
+                Err(record) => {
+                    owner = record;
+                    owner.parts()
+                }
+            };
+            push(&mut builder, settings, limit, index, parts, now)?;
         }
         if builder.record_count() == 0 {
             return Ok(None);
@@ -150,7 +158,7 @@ impl PartitionCore {
     ) -> Result<EncodedBatch> {
         let limit = self.limit_of(settings, Compression::None);
         let mut builder = BatchBuilder::new(self.context.buffers.take(), Compression::None);
-        push(&mut builder, settings, limit, 0, record, now)?;
+        push(&mut builder, settings, limit, 0, record.parts(), now)?;
         self.finish(settings, builder)
     }
 
@@ -217,11 +225,13 @@ fn push(
     settings: &TopicSettings,
     limit: PlainLimit,
     index: usize,
-    record: &Record<'_>,
+    record: Parts<'_>,
     now: i64,
 ) -> Result<()> {
-    check_record(settings, record, now).map_err(|reason| Error::InvalidRecord { index, reason })?;
-    let pushed = builder.push(record, now);
+    let timestamp = record.timestamp.map(Timestamp::as_millis);
+    check_fields(settings, record.key.is_some(), timestamp, now)
+        .map_err(|reason| Error::InvalidRecord { index, reason })?;
+    let pushed = builder.push_parts(record, now);
     pushed.map_err(|Malformed(reason)| Error::InvalidRecord { index, reason })?;
     // Stops a batch that is already too large. Its compressed size is checked later.
     limit.check(builder.len_bytes())

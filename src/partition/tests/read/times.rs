@@ -25,7 +25,7 @@ pub(in crate::partition::tests) fn stored_batch(
     let mut bytes = vec![0; HEADER_BYTES];
     let base_timestamp = times[0];
     for (number, time) in (0..).zip(times) {
-        record::encode(&mut bytes, time - base_timestamp, number, record).unwrap();
+        record::encode(&mut bytes, time - base_timestamp, number, record.parts()).unwrap();
     }
     let (record_count, max_timestamp) = (
         u32::try_from(times.len()).unwrap(),

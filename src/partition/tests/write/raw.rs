@@ -275,7 +275,7 @@ fn records_with_the_same_offset_are_refused() {
         let header = BatchHeader::decode(&bytes).unwrap();
         bytes.truncate(HEADER_BYTES);
         for delta in deltas {
-            record::encode(&mut bytes, 0, delta, &Record::from(("k", &*value))).unwrap();
+            record::encode(&mut bytes, 0, delta, Record::from(("k", &*value)).parts()).unwrap();
         }
         assert_eq!(bytes.len(), header.size_bytes as usize);
         header.write(&mut bytes);
