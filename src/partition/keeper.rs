@@ -138,5 +138,7 @@ pub(crate) struct Restart<'a> {
 pub(crate) struct Reopened<'a> {
     pub(super) core: &'a PartitionCore,
     pub(crate) report: PartitionRecovery,
+    /// How often the partition had been poisoned before it was recovered.
+    pub(super) poisonings: u64,
     pub(super) _appends_wait: MutexGuard<'a, ()>,
 }

@@ -27,9 +27,11 @@ use crate::segment::Segment;
 use crate::sync::MutexGuard;
 
 impl Reopened<'_> {
-    /// Takes writes again, unless the partition is damaged.
+    /// Takes writes again, unless the partition is damaged, or another thread has failed to cut it
+    /// since it was recovered.
     pub(crate) fn take_writes(self) -> PartitionRecovery {
-        self.core.health.set_damage(self.report.damage.clone());
+        let damage = self.report.damage.clone();
+        self.core.health.set_damage_since(self.poisonings, damage);
         self.report.clone()
     }
 }
@@ -58,6 +60,7 @@ impl PartitionCore {
         let mut reopened = Reopened {
             core: self,
             report: PartitionRecovery::default(),
+            poisonings: self.health.poisonings(),
             _appends_wait: appends_wait,
         };
         let spec = self.spec_of_now();

@@ -24,30 +24,15 @@ const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const DELETED: u8 = 2;
 
-/// Why writes are refused.
-#[derive(Clone, Debug)]
-enum Refusal {
+/// Why writes are refused. Both reasons may hold.
+#[derive(Debug, Default)]
+struct Refusal {
     /// Damage was found below the recovery point.
-    Damaged(Box<Error>),
+    damage: Option<Box<Error>>,
     /// A write or an fsync failed.
-    Poisoned(Arc<io::Error>),
-}
-
-impl Refusal {
-    fn damaged(damage: Error) -> Self {
-        Self::Damaged(Box::new(damage))
-    }
-
-    /// Returns the first offset of the damage.
-    fn damaged_from(&self) -> Option<u64> {
-        match self {
-            Self::Damaged(error) => match &**error {
-                Error::Corrupt(damage) => Some(damage.offsets.start),
-                _ => None,
-            },
-            Self::Poisoned(_) => None,
-        }
-    }
+    poison: Option<Arc<io::Error>>,
+    /// The number of failures that poisoned the partition.
+    poisonings: u64,
 }
 
 /// The health of one partition.
@@ -57,9 +42,9 @@ pub(in crate::partition) struct Health {
     state: AtomicU8,
     /// The error that every call returns if the partition could not be opened.
     unavailable: Option<Box<Error>>,
-    refusal: Mutex<Option<Refusal>>,
-    /// Whether `refusal` is set, so that an append need not take the lock. Changed only while the
-    /// lock is held.
+    refusal: Mutex<Refusal>,
+    /// Whether `refusal` has a reason, so that an append need not take the lock. Changed only while
+    /// the lock is held.
     is_refusing: AtomicBool,
 }
 
@@ -67,7 +52,10 @@ impl Health {
     /// Returns the health of an open partition, which refuses writes if opening it found `damage`.
     pub(in crate::partition) fn new(id: TopicPartition, damage: Option<Error>) -> Self {
         let is_refusing = AtomicBool::new(damage.is_some());
-        let refusal = Mutex::new(damage.map(Refusal::damaged));
+        let refusal = Mutex::new(Refusal {
+            damage: damage.map(Box::new),
+            ..Refusal::default()
+        });
         Self {
             id,
             state: AtomicU8::new(OPEN),
@@ -113,42 +101,33 @@ impl Health {
         if !self.is_refusing.load(Ordering::Acquire) {
             return Ok(());
         }
-        match &*self.refusal.lock() {
-            None => Ok(()),
-            Some(Refusal::Damaged(error)) => Err(Error::clone(error)),
-            Some(Refusal::Poisoned(cause)) => Err(self.poisoned(cause)),
-        }
+        self.check_not_poisoned()?;
+        self.damage().map_or(Ok(()), Err)
     }
 
     /// Returns `Poisoned` if a write or an fsync failed. Damage is no obstacle: truncation removes
     /// it.
     pub(in crate::partition) fn check_not_poisoned(&self) -> Result<()> {
-        match &*self.refusal.lock() {
-            Some(Refusal::Poisoned(cause)) => Err(self.poisoned(cause)),
-            _ => Ok(()),
-        }
-    }
-
-    fn poisoned(&self, cause: &Arc<io::Error>) -> Error {
-        Error::Poisoned {
-            partition: self.id.clone(),
-            cause: Arc::clone(cause),
+        match &self.refusal.lock().poison {
+            None => Ok(()),
+            Some(cause) => Err(Error::Poisoned {
+                partition: self.id.clone(),
+                cause: Arc::clone(cause),
+            }),
         }
     }
 
     /// Returns the damage because of which writes are refused.
     pub(in crate::partition) fn damage(&self) -> Option<Error> {
-        match &*self.refusal.lock() {
-            Some(Refusal::Damaged(error)) => Some(Error::clone(error)),
-            _ => None,
-        }
+        self.refusal.lock().damage.as_deref().cloned()
     }
 
-    /// Refuses writes from now on. The first cause stays.
+    /// Refuses writes from now on, until the files were looked at again. The first cause stays.
     pub(in crate::partition) fn poison(&self, cause: io::Error) -> Arc<io::Error> {
         let cause = Arc::new(cause);
         self.change(|refusal| {
-            refusal.get_or_insert_with(|| Refusal::Poisoned(Arc::clone(&cause)));
+            refusal.poison.get_or_insert_with(|| Arc::clone(&cause));
+            refusal.poisonings += 1;
         });
         cause
     }
@@ -156,23 +135,47 @@ impl Health {
     /// Replaces the refusal after recovery looked at the files again: writes are refused only if it
     /// found `damage`.
     pub(in crate::partition) fn set_damage(&self, damage: Option<Error>) {
-        self.change(|refusal| *refusal = damage.map(Refusal::damaged));
+        self.change(|refusal| {
+            refusal.damage = damage.map(Box::new);
+            refusal.poison = None;
+        });
+    }
+
+    /// Does the work of [`set_damage`](Self::set_damage) for a recovery that began when
+    /// [`poisonings`](Self::poisonings) was `before`. If a write has failed since, writes stay
+    /// refused: nobody has looked at the files after that.
+    pub(in crate::partition) fn set_damage_since(&self, before: u64, damage: Option<Error>) {
+        self.change(|refusal| {
+            refusal.damage = damage.map(Box::new);
+            if refusal.poisonings == before {
+                refusal.poison = None;
+            }
+        });
+    }
+
+    /// Returns how often the partition was poisoned so far.
+    pub(in crate::partition) fn poisonings(&self) -> u64 {
+        self.refusal.lock().poisonings
     }
 
     /// Lifts the refusal if all of the damage was at or above `end`, where the log was cut.
     pub(in crate::partition) fn forget_damage_from(&self, end: u64) {
         self.change(|refusal| {
-            let start = refusal.as_ref().and_then(Refusal::damaged_from);
-            if start.is_some_and(|start| start >= end) {
-                *refusal = None;
+            let is_removed = matches!(
+                refusal.damage.as_deref(),
+                Some(Error::Corrupt(damage)) if damage.offsets.start >= end
+            );
+            if is_removed {
+                refusal.damage = None;
             }
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Option<Refusal>)) {
+    fn change(&self, change: impl FnOnce(&mut Refusal)) {
         let mut refusal = self.refusal.lock();
         change(&mut refusal);
-        self.is_refusing.store(refusal.is_some(), Ordering::Release);
+        let is_refusing = refusal.damage.is_some() || refusal.poison.is_some();
+        self.is_refusing.store(is_refusing, Ordering::Release);
     }
 
     /// Closes the partition and returns whether it was open. A deleted partition stays deleted.
@@ -237,22 +240,34 @@ mod tests {
     }
 
     #[test]
-    fn the_first_refusal_stays_until_recovery_lifts_it() {
+    fn a_poisoned_partition_must_be_looked_at_again_even_if_it_is_damaged() {
         let health = Health::new(id(), Some(damage(5)));
-        health.poison(io::Error::other("no device"));
         assert!(matches!(
             health.check_takes_writes(),
             Err(Error::Corrupt(_))
         ));
-        assert!(health.check_not_poisoned().is_ok());
-        health.set_damage(None);
-        assert!(health.check_takes_writes().is_ok());
         health.poison(io::Error::other("no device"));
         assert!(matches!(
             health.check_takes_writes(),
             Err(Error::Poisoned { .. })
         ));
-        assert!(health.damage().is_none());
+        assert!(health.damage().is_some());
+        health.forget_damage_from(0);
+        assert!(health.check_not_poisoned().is_err());
+        health.set_damage(None);
+        assert!(health.check_takes_writes().is_ok());
+    }
+
+    #[test]
+    fn a_failure_after_a_recovery_began_is_not_lifted_by_it() {
+        let health = Health::new(id(), None);
+        health.poison(io::Error::other("no device"));
+        let before = health.poisonings();
+        health.poison(io::Error::other("still no device"));
+        health.set_damage_since(before, None);
+        assert!(health.check_not_poisoned().is_err());
+        health.set_damage_since(health.poisonings(), None);
+        assert!(health.check_takes_writes().is_ok());
     }
 
     #[test]

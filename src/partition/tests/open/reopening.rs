@@ -304,3 +304,33 @@ fn reopen_keeps_segments_below_the_recovery_point() {
     );
     assert_eq!(read(&core).unwrap().len(), 40);
 }
+
+/// The log still has work to do after it has recovered a partition. Meanwhile another thread may
+/// fail to cut that partition.
+#[test]
+fn failure_after_a_recovery_is_not_lifted_by_its_end() {
+    let mut poisoned = 0;
+    for fails_at in 0.. {
+        let disk = FaultyDisk::failing_at(fails_at);
+        let core = written(&disk, 0, 20);
+        core.flush().unwrap();
+        let reopened = core.reopen().unwrap();
+        disk.set_fault(Some(Fault::AnyForGood));
+        let cut = core.truncation(5).make();
+        disk.set_fault(None);
+        let was_poisoned = is_poisoned(&core);
+        let _report = reopened.take_writes();
+        assert_eq!(is_poisoned(&core), was_poisoned, "fails at {fails_at}");
+        poisoned += usize::from(was_poisoned);
+        if cut.is_ok() {
+            break;
+        }
+        reopen(&core).unwrap();
+        append(&core, Durability::Synced, "acknowledged").unwrap();
+        drop(core);
+        let (core, _) = PartitionCore::open(&context(&disk), &spec(0, 0, i64::MAX)).unwrap();
+        let last = read(&core).unwrap().pop();
+        assert_eq!(last.unwrap().1, "acknowledged", "fails at {fails_at}");
+    }
+    assert!(poisoned > 0);
+}

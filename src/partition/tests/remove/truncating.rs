@@ -3,7 +3,7 @@
 
 use crate::partition::tests::write::appending::{append, with_a_gap};
 use crate::partition::tests::*;
-use crate::storage::{Access, MemoryDisk};
+use crate::storage::{Access, MemoryDisk, read_file};
 
 fn reopened(disk: &FaultyDisk, is_dense: bool) -> Arc<PartitionCore> {
     let (core, report) = PartitionCore::open(
@@ -263,4 +263,60 @@ fn cut_of_a_log_that_lost_its_end_lowers_the_end_of_its_last_segment() {
     append(&core, 1).unwrap();
     core.delete_records_before(4).unwrap();
     assert_eq!(core.segments().snapshot().len(), 1);
+}
+
+/// Opens a log of 20 records in several segments, of which the second one is damaged.
+fn damaged(disk: &FaultyDisk) -> Arc<PartitionCore> {
+    let core = written(disk, 0, 20);
+    core.flush().unwrap();
+    let second = Arc::clone(&core.segments().snapshot()[1]);
+    drop(core);
+    let mut bytes = read_file(disk, second.log_path(), 1 << 20).unwrap();
+    bytes[65] ^= 1;
+    put(disk, second.log_path(), &bytes);
+    let spec = spec(0, second.base_offset + 1, i64::MAX);
+    let (core, report) = PartitionCore::open(&context(disk), &spec).unwrap();
+    assert!(report.damage.is_some());
+    core
+}
+
+/// Otherwise the next opening would finish the first cut, and remove the records that came later.
+#[test]
+fn half_done_cut_of_a_damaged_partition_loses_no_later_record() {
+    let mut poisoned = 0;
+    for fails_at in 0.. {
+        let disk = FaultyDisk::failing_at(fails_at);
+        let core = damaged(&disk);
+        disk.set_fault(Some(Fault::AnyForGood));
+        let first = core.truncation(5).make();
+        disk.set_fault(None);
+        if first.is_ok() {
+            break;
+        }
+        let second = core.truncation(4).make();
+        poisoned += usize::from(matches!(second, Err(Error::Poisoned { .. })));
+        if is_poisoned(&core) {
+            core.reopen().unwrap().take_writes();
+            core.truncation(4).make().unwrap();
+        }
+        let values = append_values(&core, 20);
+        let spec = spec(0, core.recovery_point(), i64::MAX);
+        drop(core);
+        let (core, report) = PartitionCore::open(&context(&disk), &spec).unwrap();
+        assert!(report.damage.is_none(), "fails at {fails_at}: {report:?}");
+        let found = read(&core).unwrap().split_off(4);
+        assert_eq!(found, values, "fails at {fails_at}");
+    }
+    assert!(poisoned > 0);
+}
+
+/// Appends synced records, and returns their offsets and values.
+fn append_values(core: &PartitionCore, count: usize) -> Vec<(u64, String)> {
+    let appended = (0..count).map(|number| {
+        let value = format!("value {number}");
+        let record = Record::new(value.as_str());
+        let appended = core.append(Durability::Synced, [record]).unwrap();
+        (appended.offsets.start, value)
+    });
+    appended.collect()
 }
