@@ -454,6 +454,16 @@ impl WriteTurn<'_> {
     }
 }
 
+/// Marks the file again: a sync may have taken the mark away before the write.
+impl Drop for WriteTurn<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.kept.is_some() {
+            self.file.mark_dirty();
+        }
+    }
+}
+
 impl Drop for PooledFile {
     fn drop(&mut self) {
         self.close();

@@ -456,3 +456,16 @@ fn a_file_that_was_never_used_needs_little_memory() {
         size_of::<PooledFile>() + size_of::<Slot>()
     );
 }
+
+/// A file with writes that are not synced is not closed: the system may forget a write-back error.
+#[test]
+fn a_write_during_a_sync_leaves_the_file_dirty() {
+    let files = OpenFiles::new(Arc::new(MemoryDisk::new()), 8);
+    let file = PooledFile::create(&files, "/f".into()).unwrap();
+    let mut turn = file.write_turn();
+    let open = turn.file().unwrap();
+    file.sync_data().unwrap();
+    open.write_all_at(b"x", 0).unwrap();
+    drop(turn);
+    assert!(file.slot.is_dirty.load(Ordering::Acquire));
+}
