@@ -135,8 +135,9 @@ pub(super) struct Writer {
     /// The epoch that is stamped on every batch.
     pub(super) leader_epoch: i32,
     pub(super) producers: ProducerStates,
-    /// Whether the directory has producer snapshots, so that new ones must be written.
-    pub(super) has_snapshots: bool,
+    /// Whether `producers` was not empty earlier, or the directory has snapshots of them. Then new
+    /// snapshots must be written, and transactions may have been aborted.
+    pub(super) had_producers: bool,
     /// Largest timestamp of the first batch in the active segment; `None` until it was looked up.
     pub(super) first_timestamp: Option<i64>,
     /// The time at which the active segment was created or opened.
@@ -152,6 +153,12 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn seen(&mut self) -> &mut Seen {
         self.seen.get_or_insert_default()
+    }
+
+    /// Forgets producers that have not written for a day. Their batches stay in the log.
+    pub(super) fn forget_expired_producers(&mut self, now: Timestamp) {
+        self.had_producers |= !self.producers.is_empty();
+        self.producers.forget_expired(now.as_millis());
     }
 }
 

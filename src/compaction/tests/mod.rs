@@ -11,6 +11,7 @@ use crate::partition::{KeepOpen, Partition, PartitionContext, PartitionSpec};
 use crate::storage::Storage;
 use crate::storage::faulty::{Fault, FaultyDisk};
 
+mod expired;
 mod splitting;
 
 const DIR: &str = "/data/t-0";

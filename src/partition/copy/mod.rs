@@ -85,7 +85,7 @@ impl Paused<'_> {
         let Some(last) = held.pop() else {
             unreachable!("a partition has at least one segment")
         };
-        let has_producers = writer.has_snapshots || !writer.producers.is_empty();
+        let has_producers = writer.had_producers || !writer.producers.is_empty();
         let (log_start, log_end) = (core.log_start_offset(), core.log_end_offset());
         debug_assert!(log_start <= log_end, "a log starts at or below its end");
         Ok(Moment {

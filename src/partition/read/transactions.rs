@@ -361,7 +361,7 @@ impl PartitionCore {
         writer: &Writer,
         end: u64,
     ) -> Result<ProducerStates> {
-        if !writer.has_snapshots && writer.producers.is_empty() {
+        if !writer.had_producers && writer.producers.is_empty() {
             return Ok(ProducerStates::default());
         }
         let (start, mut states) = self.producers_below(end)?;

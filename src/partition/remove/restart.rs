@@ -163,7 +163,7 @@ impl PartitionCore {
         self.remove_snapshots(|_| true)?;
         let mut writer = self.writer.lock();
         self.check_restartable()?;
-        writer.has_snapshots = false;
+        writer.had_producers = false;
         let none = LeaderEpochs::default();
         none.store(&*self.context.storage, self.dir())
             .at("write the leader epochs of", self.dir())?;

@@ -305,8 +305,7 @@ impl PartitionCore {
             return Ok(None);
         }
         if ids.iter().any(|id| !writer.producers.knows(*id)) {
-            let now = self.context.clock.now().as_millis();
-            writer.producers.forget_expired(now);
+            writer.forget_expired_producers(self.context.clock.now());
         }
         // A batch may follow an earlier one of the same call.
         let mut states = writer.producers.only(&ids);

@@ -172,7 +172,7 @@ impl PartitionCore {
         writer: &Writer,
         offset: u64,
     ) -> io::Result<()> {
-        if writer.producers.is_empty() && !writer.has_snapshots {
+        if writer.producers.is_empty() && !writer.had_producers {
             return Ok(());
         }
         self.store_snapshot(

@@ -511,7 +511,7 @@ impl<'a> Opening<'a> {
             segments: self.segments,
             epochs: self.epochs,
             producers: self.producers,
-            has_snapshots: !self.contents.snapshots.is_empty(),
+            had_producers: !self.contents.snapshots.is_empty(),
             last_epoch: self.last_epoch,
             log_end: self.log_end,
             was_repaired: self.was_repaired,

@@ -172,7 +172,7 @@ impl PartitionCore {
     /// never had a producer.
     pub(crate) fn aborted_from(&self, from: u64) -> Result<Vec<AbortedTransaction>> {
         let writer = self.writer.lock();
-        let has_producers = writer.has_snapshots || !writer.producers.is_empty();
+        let has_producers = writer.had_producers || !writer.producers.is_empty();
         drop(writer);
         if has_producers {
             self.aborted_transactions(from)

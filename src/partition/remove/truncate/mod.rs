@@ -205,13 +205,13 @@ impl PartitionCore {
         whole_end: u64,
         producers: &ProducerStates,
     ) -> Result<()> {
-        if producers.is_empty() && !writer.has_snapshots {
+        if producers.is_empty() && !writer.had_producers {
             return Ok(());
         }
         let bytes = producer_snapshot::encode(&producers.entries());
         let stored = self.store_snapshot(whole_end, &bytes);
         stored.at("write a snapshot in", self.dir())?;
-        writer.has_snapshots = true;
+        writer.had_producers = true;
         Ok(())
     }
 
@@ -310,7 +310,7 @@ impl PartitionCore {
         // Again, because the cut may have shortened the last batch of a producer, and the markers
         // have ended transactions.
         writer.producers = self.producers_at(writer, marked_end)?;
-        if is_replaced && (writer.has_snapshots || !writer.producers.is_empty()) {
+        if is_replaced && (writer.had_producers || !writer.producers.is_empty()) {
             // The cut removed the transaction index, and a broker takes a missing index for an
             // empty one.
             let segments = self.segments().snapshot();

@@ -397,9 +397,7 @@ impl PartitionCore {
         };
         if !writer.producers.knows(producer.id) {
             // This batch adds a producer, so the expired ones make room for it.
-            writer
-                .producers
-                .forget_expired(self.context.clock.now().as_millis());
+            writer.forget_expired_producers(self.context.clock.now());
             return Ok(None);
         }
         match writer
