@@ -117,7 +117,11 @@ impl PartitionCore {
             .and_then(|()| sealed.seal())
         {
             next.close_file();
-            let _still_unused = self.context.storage.remove_file(next.log_path());
+            if let Err(error) = self.context.storage.remove_file(next.log_path()) {
+                // After the next opening, this file would hide the batches that come before its
+                // base. Only a re-opening may remove it.
+                self.health.poison(error);
+            }
             return Err(Error::io("seal", path, error));
         }
         self.has_new_digests.store(true, Ordering::Release);
