@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::options::Isolation;
+use super::place::Place;
 use super::reader::Reader;
-use super::seek::Place;
 use crate::clock::Deadline;
 use crate::error::{Error, Result};
 use crate::format::Malformed;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::seek::Place;
+use super::place::Place;
 use crate::clock::Timestamp;
 use crate::error::{At, Error, Result};
 use crate::format::batch::BatchHeader;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::batch::{Batch, RecordView, RecordWalk};
 use super::options::{Isolation, ReadOptions};
-use super::seek::Place;
+use super::place::Place;
 use crate::clock::Deadline;
 use crate::error::{Corruption, Error, Result};
 use crate::partition::state::transaction_filter::TransactionFilter;

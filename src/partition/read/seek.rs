@@ -8,6 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::place::Place;
 use crate::error::{Error, Result};
 use crate::format::Malformed;
 use crate::format::batch::BatchHeader;
@@ -15,98 +16,12 @@ use crate::format::index_entry::OffsetEntry;
 use crate::partition::PartitionCore;
 use crate::partition::state::segment_list;
 use crate::segment::Segment;
-use crate::segment::batch_file::{BatchFile, ReadError};
+use crate::segment::batch_file::ReadError;
 use crate::segment::walk::{SegmentBatches, check_follows};
 
-/// The most bytes that a search reads at once because the index shows where it ends.
-const MAX_READ_BYTES: u32 = 256 << 10;
 /// If the entries of an index are further apart than this, a search does not read all bytes between
 /// two of them at once.
 const MAX_SPACING_BYTES: u32 = 64 << 10;
-
-/// The position of a reader in a segment.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) file: BatchFile,
-    pub(crate) position: u32,
-    /// Lowest base offset that the batch at the position may have. In a dense log it is the only
-    /// one.
-    pub(crate) expected: u64,
-    /// Number of truncations when the search for the place began. After another one the place must
-    /// be searched again.
-    pub(crate) truncations: u64,
-    /// Position of the batch whose checksum was found right last, if `file` still holds its bytes.
-    checked: Option<u32>,
-}
-
-impl Place {
-    /// Returns the place at the start of a segment.
-    pub(crate) fn at_start(segment: Arc<Segment>, truncations: u64) -> Self {
-        Self {
-            expected: segment.base_offset,
-            position: 0,
-            truncations,
-            file: BatchFile::new(segment),
-            checked: None,
-        }
-    }
-
-    /// Compares the checksum of the batch at the place, whose header is `header`, unless it was
-    /// just found right. The bytes are read in either case, so that they can be shared.
-    ///
-    /// A search compares the checksum of the batch that it finds, and the reader asks for the same
-    /// before it returns the batch. Published bytes of a segment do not change, so once is enough.
-    #[inline]
-    pub(crate) fn check(
-        &mut self,
-        header: &BatchHeader,
-        limit: u32,
-    ) -> std::result::Result<(), ReadError> {
-        if self.checked == Some(self.position) {
-            self.file
-                .bytes(self.position, header.size_bytes as usize, limit)?;
-        } else {
-            self.file.checked(self.position, header, limit)?;
-            self.checked = Some(self.position);
-        }
-        Ok(())
-    }
-
-    /// Steps over the batches of a dense log that end below `offset`, as far as they are in order.
-    /// Each next header confirms the end of the batch before it.
-    #[inline]
-    fn pass_below(&mut self, offset: u64, limit: u32) -> std::result::Result<(), ReadError> {
-        while let Some(batch) = self.file.outline_at(self.position, limit)?
-            && batch.base_offset == self.expected
-            && batch.last_offset < offset
-        {
-            self.position += batch.size_bytes;
-            self.expected = batch.last_offset + 1;
-        }
-        Ok(())
-    }
-
-    /// Lets the next read, which begins at `start`, end at `end`, unless that is far.
-    fn end_read_at(&mut self, start: u32, end: u32) {
-        if end.saturating_sub(start) <= MAX_READ_BYTES {
-            self.file.end_next_read_at(end);
-        }
-    }
-
-    /// Moves after the batch at the place, whose offsets are in order.
-    #[inline]
-    pub(crate) fn step_over(&mut self, header: &BatchHeader) {
-        debug_assert!(
-            header.base_offset >= self.expected,
-            "the batch at {} follows the batches before {}",
-            header.base_offset,
-            self.expected
-        );
-        debug_assert!(header.size_bytes > 0, "each step moves the place");
-        self.position += header.size_bytes;
-        self.expected = header.next_base_offset();
-    }
-}
 
 impl PartitionCore {
     /// Finds the first batch that ends at or after `offset`. Returns the end of a segment if that
@@ -247,34 +162,61 @@ impl PartitionCore {
         Ok(self.is_dense() || is_intact(place.check(&header, limit))?)
     }
 
-    /// Follows the headers to the first batch that ends at or after `offset`, or to damage that may
-    /// hide it.
+    /// Moves to the first batch that ends at or after `offset`, or to damage that may hide it.
+    ///
+    /// In a dense log the base offset of each batch confirms where the one before it ends, so the
+    /// walk need not compare checksums on the way. If it meets damage nevertheless, an earlier
+    /// batch may have led it astray, by a wrong length for example. Then it starts again, and
+    /// compares them.
     fn walk_to(&self, mut place: Place, offset: u64) -> io::Result<Place> {
-        if self.is_dense() {
-            let segment = place.file.segment();
-            let (end, limit) = (self.end_of(segment), segment.size());
-            place.pass_below(offset.min(end), limit)?;
+        let start = (place.position, place.expected);
+        if self.is_dense() && self.has_walked_to(&mut place, offset)? {
+            return Ok(place);
         }
+        (place.position, place.expected) = start;
+        self.walk_checked(place, offset)
+    }
+
+    /// Follows the headers of a dense log to an intact batch that ends at or after `offset`, or to
+    /// the end of the log. Returns `false` if it meets damage on the way.
+    fn has_walked_to(&self, place: &mut Place, offset: u64) -> io::Result<bool> {
+        let segment = place.file.segment();
+        let (end, limit) = (self.end_of(segment), segment.size());
+        place.pass_below(offset.min(end), limit)?;
         loop {
             let limit = place.file.segment().size();
             debug_assert!(
                 place.position <= limit,
                 "a place is within the published bytes"
             );
+            match self.header_in_order(place, limit) {
+                Ok(Some(header)) if header.last_offset >= offset => {
+                    return is_intact(place.check(&header, limit));
+                }
+                Ok(Some(header)) => place.step_over(&header),
+                // The batches end before their segment does if one of them is damaged.
+                Ok(None) => return Ok(place.expected >= end),
+                Err(ReadError::Damaged(_)) => return Ok(false),
+                Err(ReadError::Io(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Does the work of [`walk_to`](Self::walk_to), and compares the checksum of every batch: only
+    /// that confirms the last offset of a batch in a log that may have gaps.
+    fn walk_checked(&self, mut place: Place, offset: u64) -> io::Result<Place> {
+        loop {
+            let limit = place.file.segment().size();
             let header = match self.header_in_order(&mut place, limit) {
                 Ok(Some(header)) => header,
                 Ok(None) => return Ok(place),
                 Err(ReadError::Damaged(_)) => return self.walk_around(place, offset, limit),
                 Err(ReadError::Io(error)) => return Err(error),
             };
-            let is_it = header.last_offset >= offset;
-            // A wrong last offset would lead past the batch that the search is for. In a dense log
-            // the base offset of the next batch reveals it. Otherwise only the checksum does.
-            let next_shows_it = !is_it && self.is_dense();
-            if !next_shows_it && !is_intact(place.check(&header, limit))? {
+            if !is_intact(place.check(&header, limit))? {
                 return self.walk_around(place, offset, limit);
             }
-            if is_it {
+            if header.last_offset >= offset {
                 return Ok(place);
             }
             place.step_over(&header);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::batch::Batch;
-use super::seek::Place;
+use super::place::Place;
 use crate::error::{At, Error, Result};
 use crate::format::batch::BatchHeader;
 use crate::format::control::ControlRecord;

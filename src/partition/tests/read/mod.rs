@@ -3,6 +3,7 @@
 pub(super) mod aborted;
 mod last;
 pub(super) mod looking_up;
+mod misled;
 mod overtaken;
 mod pointing;
 pub(super) mod reading;
