@@ -34,6 +34,7 @@ use crate::segment::index_file::MemoryIndex;
 use crate::segment::{MAX_LOG_BYTES, Segment, SegmentHome};
 use crate::storage::{StorageFile, read_file, remove_if_exists, replace_file};
 
+mod beyond;
 mod clean;
 mod contents;
 mod torn;
@@ -324,9 +325,11 @@ impl<'a> Opening<'a> {
         end < self.spec.recovery_point && self.spec.log_start < self.spec.recovery_point
     }
 
-    /// Returns the offsets that are lost if the log ends too early.
-    pub(super) fn lost_at_end(&self) -> Range<u64> {
-        self.log_end..self.spec.recovery_point.max(self.log_end + 1)
+    /// Returns the offsets that are lost after the batches that were scanned, up to the next good
+    /// batch or to the recovery point.
+    pub(super) fn lost_before(&self, good: Option<u64>) -> Range<u64> {
+        let end = good.unwrap_or(self.spec.recovery_point);
+        self.log_end..end.max(self.log_end + 1)
     }
 
     pub(super) fn damaged(
@@ -404,7 +407,7 @@ impl<'a> Opening<'a> {
         };
         self.segments.push(Arc::new(segment));
         if self.is_missing_end(start) {
-            self.damaged(start, 0, self.lost_at_end(), MISSING_END);
+            self.damaged(start, 0, self.lost_before(None), MISSING_END);
             self.keep_damaged(start, 0, None, &[])?;
         }
         Ok(())

@@ -214,7 +214,7 @@ fn damage_loses_at_least_one_offset() {
         let (context, spec) = (context(&disk), spec(0, recovery_point, i64::MAX));
         let mut opening = Opening::new(&context, &spec, false).unwrap();
         opening.log_end = 5;
-        opening.damaged(0, 7, opening.lost_at_end(), "it is");
+        opening.damaged(0, 7, opening.lost_before(None), "it is");
         assert!(
             matches!(opening.report.damage, Some(Error::Corrupt(damage)) if damage.offsets == lost && damage.position == 7)
         );

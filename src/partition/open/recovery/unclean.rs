@@ -52,9 +52,8 @@ impl Opening<'_> {
     ) -> Result<bool> {
         let bytes = self.log_bytes(base)?;
         let start = self.start_of_scan(base, bytes, is_first)?;
-        let from = start.position;
-        self.distrust_cache(base, from, bytes)?;
-        let (found, aborted) = self.scan_batches(base, bytes, start)?;
+        self.distrust_cache(base, start.position, bytes)?;
+        let (from, found, aborted) = self.scan_again_if_blind(base, bytes, start)?;
         self.report.bytes_scanned += u64::from(found.end - from);
         let end = found.end;
         let next_base = self.next_base(later, found.next_offset)?;
@@ -92,7 +91,13 @@ impl Opening<'_> {
             segment.set_aborted(aborted.clone());
         }
         if ends_early || !continues && self.log_end < self.spec.recovery_point {
-            self.damaged(base, end, self.lost_at_end(), reason);
+            let after = self
+                .good_after(base, bytes, end)
+                .at("read", &self.spec.dir)?;
+            let good = after.as_ref().map(|after| after.start).or(next_base);
+            self.damaged(base, end, self.lost_before(good), reason);
+            // Records above the recovery point may have been acknowledged, too.
+            self.log_end = after.map_or(self.log_end, |after| after.end);
             self.keep_damaged(base, bytes, next_base, digests)?;
             return Ok(true);
         }
@@ -138,6 +143,25 @@ impl Opening<'_> {
         .at("read", &self.spec.dir)?;
         (self.producers, self.epochs) = (states, epochs);
         Ok((found, aborted))
+    }
+
+    /// Scans the batches from `start` on. If the first of them is damaged, no batch before it has
+    /// shown at which offset the damage begins, so the scan starts again at the first batch of the
+    /// segment. Also returns the position at which the scan started.
+    fn scan_again_if_blind(
+        &mut self,
+        base: u64,
+        bytes: u32,
+        start: ScanStart,
+    ) -> Result<(u32, Scan, Vec<AbortedTransaction>)> {
+        let from = start.position;
+        let (found, aborted) = self.scan_batches(base, bytes, start)?;
+        if from == 0 || found.damage.is_none() || found.end > from {
+            return Ok((from, found, aborted));
+        }
+        let start = ScanStart::at_start(base, true);
+        let (found, aborted) = self.scan_batches(base, bytes, start)?;
+        Ok((0, found, aborted))
     }
 
     /// Returns whether an empty segment begins below `end`, where the segment before it ends. A

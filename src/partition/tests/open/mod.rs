@@ -1,5 +1,6 @@
 //! Tests of opening and recovery.
 
+mod beyond_damage;
 pub(super) mod damaged_indexes;
 pub(super) mod opening;
 pub(super) mod reopening;
