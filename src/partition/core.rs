@@ -201,22 +201,25 @@ impl PartitionCore {
     pub(crate) fn set_settings(&self, settings: TopicSettings) {
         let durability = settings.durability.unwrap_or(self.context.durability);
         let may_sync = !self.context.read_only;
-        if may_sync
-            && durability == Durability::Synced
-            && !self.is_synced_topic.load(Ordering::SeqCst)
-        {
-            // Records that readers have seen must not disappear because the synced end is lower.
-            let _reported_by_the_next_sync = self.sync_published();
-        }
         if settings.cleanup_policy != CleanupPolicy::Delete {
             // The file of the topic already says that there may be gaps.
             self.allow_gaps();
         }
         let settings = self.context.settings.share(settings);
+        let mut writer = self.writer.lock();
+        if may_sync
+            && durability == Durability::Synced
+            && !self.is_synced_topic.load(Ordering::SeqCst)
+        {
+            // Records that readers have seen must not disappear because the synced end is lower.
+            // The lock keeps others from appearing in the meantime.
+            let _reported_by_the_next_sync = self.sync_published();
+        }
         *self.settings.write() = Arc::clone(&settings);
-        self.writer.lock().settings = settings;
+        writer.settings = settings;
         self.is_synced_topic
             .store(durability == Durability::Synced, Ordering::SeqCst);
+        drop(writer);
         self.waiters.notify();
     }
 

@@ -148,3 +148,36 @@ fn deletion_poisons_if_records_or_the_name_of_a_new_segment_may_be_lost() {
         assert_eq!(failed, syncs * (segments + 1));
     }
 }
+
+/// Readers of a `Synced` topic see only synced records. One that is appended while the topic
+/// becomes `Synced` must not be visible before and hidden afterwards.
+#[test]
+fn topic_that_becomes_synced_hides_no_record() {
+    let disk = RecordingDisk::over(MemoryDisk::new());
+    let core = created(&disk);
+    append(&core, 1);
+    let settings = TopicSettings {
+        durability: Some(Durability::Synced),
+        ..TopicSettings::clone(&core.settings())
+    };
+    disk.take();
+    let appender = Arc::clone(&core);
+    disk.before_call(0, move || {
+        if !appender.writer.is_locked() {
+            append(&appender, 1);
+        }
+    });
+    core.set_settings(settings);
+    assert!(!disk.is_pending(), "the records were synced");
+    assert_eq!(core.high_watermark(), core.log_end_offset());
+    assert_eq!(read_visible(&core), core.log_end_offset());
+}
+
+fn read_visible(core: &Arc<PartitionCore>) -> u64 {
+    let mut reader = Reader::new(core, KeepOpen::nothing(), &(..), ReadOptions::new()).unwrap();
+    let mut count = 0;
+    while reader.next_record().unwrap().is_some() {
+        count += 1;
+    }
+    count
+}
