@@ -76,6 +76,8 @@ impl Partition {
     /// # Errors
     ///
     /// * Returns [`Error::OffsetOutOfRange`] if `end` is below the log start.
+    /// * Returns [`Error::Corrupt`] if damage below `end` leaves open which batches are below it.
+    ///   Nothing is cut then; a cut at the damage works.
     /// * Returns [`Error::DiskFull`] or [`Error::Io`] if the disk refuses.
     /// * Returns [`Error::Poisoned`] if an earlier write or sync failed.
     /// * Returns [`Error::ReadOnly`] in a read-only log, [`Error::Closed`] after the log was

@@ -87,6 +87,9 @@ impl PartitionCore {
             }) = walk.next()?
         {
             if header.last_offset >= end {
+                if !self.is_dense() {
+                    check_none_below(walk, end)?;
+                }
                 // The header of a legacy wrapper does not hold its base offset.
                 if header.base_offset < end || header.magic < 2 {
                     return Ok(Some((header, walk.checked(position, &header)?)));
@@ -194,5 +197,29 @@ impl PartitionCore {
             next_offset,
             index,
         ))
+    }
+}
+
+/// The reason why a log is not cut.
+const ABOVE_AND_BELOW: &str = "a batch above the cut comes before one below it";
+
+/// Checks that no good batch below `end` follows. No checksum covers the base offset of a batch, so
+/// a wrong one may claim that the rest of a log with gaps is above the cut.
+fn check_none_below(walk: &mut Walk, end: u64) -> std::result::Result<(), ReadError> {
+    loop {
+        let (position, header) = match walk.next() {
+            Ok(Some(step)) => (step.position, step.header),
+            // A cut also removes damage.
+            Ok(None) | Err(ReadError::Damaged(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if header.last_offset >= end {
+            continue;
+        }
+        match walk.checked(position, &header) {
+            Ok(_) => return Err(Malformed(ABOVE_AND_BELOW).into()),
+            Err(ReadError::Damaged(_)) => {}
+            Err(error) => return Err(error),
+        }
     }
 }

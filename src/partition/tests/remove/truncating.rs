@@ -320,3 +320,27 @@ fn append_values(core: &PartitionCore, count: usize) -> Vec<(u64, String)> {
     });
     appended.collect()
 }
+
+/// No checksum covers the base offset, and the gap that a wrong one makes is legal.
+#[test]
+fn wrong_offset_in_a_log_with_gaps_does_not_hide_batches_below_the_cut() {
+    let disk = MemoryDisk::new();
+    let spec = PartitionSpec {
+        is_dense: false,
+        ..spec(0, 0, i64::MAX)
+    };
+    let core = PartitionCore::create(&context(&disk), &spec).unwrap();
+    let mut starts = Vec::new();
+    for _ in 0..5 {
+        starts.push(core.segments().snapshot()[0].size() as usize);
+        core.append(Durability::Os, ["a"]).unwrap();
+    }
+    let mut bytes = read_file(&disk, LOG.as_ref(), 1 << 20).unwrap();
+    bytes[starts[1] + 7] ^= 8;
+    put(&disk, LOG, &bytes);
+    let refused = core.truncation(4).make();
+    assert!(matches!(refused, Err(Error::Corrupt(_))), "{refused:?}");
+    assert_eq!(core.log_end_offset(), 5);
+    core.truncation(1).make().unwrap();
+    assert_eq!(read(&core).unwrap().len(), 1);
+}
