@@ -194,7 +194,10 @@ impl ManualClock {
 
     /// Moves the time of the clock and all its clones forward by `by`.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::SeqCst);
+        let advanced = |now: i64| Some(now.saturating_add(millis(by)));
+        let _before = self
+            .0
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, advanced);
     }
 
     /// Sets the time of the clock and all its clones to `time`, which may be earlier than before.
@@ -310,6 +313,13 @@ impl Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_manual_clock_stops_at_the_latest_time() {
+        let clock = ManualClock::at(Timestamp::from_millis(1_700_000_000_000));
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), Timestamp::from_millis(i64::MAX));
+    }
 
     #[test]
     fn timestamps_saturate() {
