@@ -66,13 +66,16 @@ impl Memory {
             if room.take(bytes) {
                 return Ok(());
             }
-            while room.changes == seen && !look_again.has_passed() {
+            loop {
                 if deadline.has_passed() {
                     return if room.take(bytes) {
                         Ok(())
                     } else {
                         Err(Error::BufferExhausted)
                     };
+                }
+                if room.changes != seen || look_again.has_passed() {
+                    break;
                 }
                 room = self.changed.wait_until(room, deadline.earlier(look_again));
             }
@@ -197,5 +200,20 @@ mod tests {
                 key: "buffer.memory"
             })
         ));
+    }
+
+    #[test]
+    fn the_wait_ends_at_the_deadline_even_if_something_changes_all_the_time() {
+        let memory = Memory::new(10);
+        memory.take(10, Deadline::never, || None).unwrap();
+        let asked = Cell::new(0);
+        let make_room = || {
+            asked.set(asked.get() + 1);
+            assert!(asked.get() < 1_000, "asks for ever");
+            memory.give_back(0);
+            None
+        };
+        let refused = memory.take(1, || Deadline::after(Duration::ZERO), make_room);
+        assert!(matches!(refused, Err(Error::BufferExhausted)));
     }
 }
