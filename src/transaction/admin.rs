@@ -10,7 +10,7 @@ use crate::brief::Few;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::format::transaction_state::{self, TransactionState};
-use crate::partition::{Marker, Outcome};
+use crate::partition::{Marker, Outcome, PartitionCore};
 use crate::topic_partition::TopicPartition;
 
 /// The state of a transactional id. From [`Log::transactions`](crate::Log::transactions).
@@ -142,6 +142,13 @@ impl TransactionService {
             .topic(&partition.topic)?
             .partition(partition.partition)?;
         core.check_writable()?;
+        let find = |core: &PartitionCore| {
+            let mut all = core.unended_transactions().into_iter();
+            all.find(|open| open.producer_id == producer_id)
+        };
+        if find(&core).is_none() {
+            return Ok(false);
+        }
         if let Some(entry) = self.entry_of(producer_id)? {
             let mut progress = entry.progress.lock();
             if progress.open.is_some() {
@@ -153,8 +160,7 @@ impl TransactionService {
             // A transaction that is decided gets the marker of the decision.
             self.finish(&mut progress)?;
         }
-        let open = core.unended_transactions();
-        let Some(open) = open.iter().find(|open| open.producer_id == producer_id) else {
+        let Some(open) = find(&core) else {
             return Ok(false);
         };
         let marker = Marker {
