@@ -36,6 +36,7 @@ impl TransactionService {
             deadline,
             ..
         } = work;
+        self.settle_last(progress, lanes)?;
         let open = progress.open.get_or_insert_with(Open::default);
         open.deadline = deadline;
         let mut is_new = false;
@@ -125,6 +126,7 @@ impl TransactionService {
         for offsets in offsets {
             offsets.check_member()?;
         }
+        self.settle_last(progress, lanes)?;
         let identity = progress.identity();
         let open = progress.open.get_or_insert_with(Open::default);
         open.deadline = None;
@@ -141,6 +143,26 @@ impl TransactionService {
             open.add(&home);
             let first = lanes.write_records(&home, batch.records(), identity)?;
             batch.set_written(first);
+        }
+        Ok(())
+    }
+
+    /// Ends the work for the last transaction before this one writes anything. Its markers must not
+    /// be forgotten. If a partition ends below the end that its commit point states, because it was
+    /// cut, or deleted and created again, an opening would take the first batches of this
+    /// transaction for those of the last one, and commit them. So it is noted as completed.
+    fn settle_last(&self, progress: &mut Progress, lanes: &Lanes) -> Result<()> {
+        if progress.open.is_some() {
+            return Ok(());
+        }
+        self.write_markers(progress)?;
+        let state = &progress.state;
+        let is_below = |core: &Arc<PartitionCore>| {
+            let mut ends = state.partitions.iter().zip(&state.partition_ends);
+            ends.any(|(id, end)| id == core.id() && core.log_end_offset() < *end)
+        };
+        if state.status == TransactionStatus::PrepareCommit && lanes.used().any(is_below) {
+            self.complete(progress, Durability::Synced)?;
         }
         Ok(())
     }

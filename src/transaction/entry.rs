@@ -181,7 +181,10 @@ impl Progress {
                 state.last_update_ms,
             )
         };
-        key(stored) == key(&self.state) && stored.partitions == self.state.partitions
+        let has_ends = !stored.partition_ends.is_empty();
+        key(stored) == key(&self.state)
+            && stored.partitions == self.state.partitions
+            && (!has_ends || stored.partition_ends == self.state.partition_ends)
     }
 
     /// Forgets the markers in partitions that were deleted.

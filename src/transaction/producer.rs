@@ -95,6 +95,8 @@ impl TransactionalProducer {
         self.service.check_open()?;
         progress.check_holder(self.holder, &self.entry)?;
         self.service.finish(&mut progress)?;
+        // The last transaction may have been leaked instead of dropped.
+        self.lanes.end();
         if self.service.completes_at_once()? {
             self.service.complete(&mut progress, Durability::Synced)?;
         }

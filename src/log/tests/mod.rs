@@ -25,6 +25,7 @@ mod markers;
 mod places;
 mod read_only;
 mod restart;
+mod settling;
 mod without_threads;
 
 fn open(disk: &FaultyDisk) -> Log {
