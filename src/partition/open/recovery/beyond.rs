@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 
 use super::Opening;
-use crate::format::batch::{BatchHeader, FRAME_BYTES};
+use crate::format::batch::BatchHeader;
 use crate::segment::Segment;
 use crate::segment::batch_file::{BatchFile, ReadError};
 
@@ -20,6 +20,7 @@ impl Opening<'_> {
         let segment = Segment::open_unmapped(&self.home_of(base), base, bytes, u64::MAX);
         let mut file = BatchFile::new(segment);
         let mut good: Option<Range<u64>> = None;
+        let stated = self.stated_next(&mut file, damaged, bytes)?;
         let (mut position, mut is_confirmed) = (damaged, false);
         while position < bytes {
             let least = good.as_ref().map_or(self.log_end, |good| good.end);
@@ -32,7 +33,9 @@ impl Opening<'_> {
             });
             match header {
                 Some(header)
-                    if is_confirmed || self.is_followed(&mut file, position, bytes, &header)? =>
+                    if is_confirmed
+                        || stated == Some((position, header.base_offset))
+                        || self.is_followed(&mut file, position, bytes, &header)? =>
                 {
                     let first = good.map_or(header.base_offset, |good| good.start);
                     good = Some(first..header.next_base_offset());
@@ -48,8 +51,25 @@ impl Opening<'_> {
         Ok(good)
     }
 
-    /// Returns whether what follows a batch confirms its offset, which no checksum covers: the next
-    /// batch, the end of the file, or zeros that were written ahead.
+    /// Returns the position and the base offset of the batch after the damaged one, as the damaged
+    /// one states them, if its own offset is in order. Only a dense log shows whether it is.
+    fn stated_next(
+        &self,
+        file: &mut BatchFile,
+        damaged: u32,
+        bytes: u32,
+    ) -> io::Result<Option<(u32, u64)>> {
+        match file.header_at(damaged, bytes) {
+            Ok(Some(header)) if self.spec.is_dense && header.base_offset == self.log_end => {
+                let next = (damaged + header.size_bytes, header.next_base_offset());
+                Ok(Some(next))
+            }
+            Ok(_) | Err(ReadError::Damaged(_)) => Ok(None),
+            Err(ReadError::Io(error)) => Err(error),
+        }
+    }
+
+    /// Returns whether the next batch confirms the offset of this one, which no checksum covers.
     fn is_followed(
         &self,
         file: &mut BatchFile,
@@ -57,21 +77,11 @@ impl Opening<'_> {
         bytes: u32,
         header: &BatchHeader,
     ) -> io::Result<bool> {
-        let next = position + header.size_bytes;
-        match file.header_at(next, bytes) {
-            Ok(Some(after)) if self.spec.is_dense => {
-                Ok(after.base_offset == header.next_base_offset())
-            }
-            Ok(Some(after)) => Ok(after.base_offset >= header.next_base_offset()),
-            Ok(None) => Ok(true),
-            Err(ReadError::Damaged(_)) => {
-                let ahead = file.bytes(next, FRAME_BYTES.min((bytes - next) as usize), bytes);
-                match ahead {
-                    Ok(ahead) => Ok(ahead.iter().all(|byte| *byte == 0)),
-                    Err(ReadError::Damaged(_)) => Ok(false),
-                    Err(ReadError::Io(error)) => Err(error),
-                }
-            }
+        let next = header.next_base_offset();
+        match file.header_at(position + header.size_bytes, bytes) {
+            Ok(Some(after)) if self.spec.is_dense => Ok(after.base_offset == next),
+            Ok(Some(after)) => Ok(after.base_offset >= next),
+            Ok(None) | Err(ReadError::Damaged(_)) => Ok(false),
             Err(ReadError::Io(error)) => Err(error),
         }
     }
